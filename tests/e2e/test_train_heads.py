@@ -259,7 +259,7 @@ def test_train_heads_rejects_fewer_images_or_captions_than_folds(train: Train, f
 def test_train_heads_rejects_fold_with_equal_ratings(train: Train, files: Files) -> None:
     rows = [f"{a}\t{b}#0\t" + ("4\t4\t4" if a == b == NAMES[0] else "1\t1\t1") for a in NAMES[:4] for b in NAMES[:4]]
     write(files.expert, EXPERT, rows)
-    refused(train(), files, "with 2 folds a fold would learn from 8 ratings that are all equal", 1)
+    refused(train(), files, "with 2 folds a fold would train on 8 ratings, but needs two different ones", 1)
 
 
 def test_train_heads_rejects_undecodable_images(train: Train, files: Files) -> None:

@@ -118,14 +118,14 @@ def test_fold_with_equal_training_ratings_is_rejected(by: Grouping) -> None:
     # A single image has different ratings, so the fold that tests it trains on equal ratings.
     target = np.where(space.expert.image == 0, np.float32(1), np.float32(0))
     space = replace(space, expert=replace(space.expert, target=target))
-    with pytest.raises(DataError, match=r"with 3 folds .* \d+ ratings that are all equal"):
+    with pytest.raises(DataError, match=r"with 3 folds .* \d+ ratings, but needs two different ones"):
         grouped_folds(space, by, 3, 0)
 
 
 def test_fold_with_single_training_rating_is_rejected() -> None:
     # With two images and two captions, a cell leaves one training pair with a different image and caption.
     space = drawn_space(expert=[(0, 0), (1, 1), (0, 1), (1, 0)])
-    with pytest.raises(DataError, match="learn from 1 ratings"):
+    with pytest.raises(DataError, match="train on 1 ratings"):
         grouped_folds(space, "image and caption", 2, 0)
 
 

@@ -507,7 +507,7 @@ def test_pooled_rejects_crowd_votes_and_other_folders(folder: Path, tmp_path: Pa
     other.mkdir()
     for name in NAMES:
         (other / name).touch()
-    with pytest.raises(DataError, match=r"0\.png is .* relative to one folder"):
+    with pytest.raises(DataError, match=r"0\.png is .* relative to the same folder"):
         pooled([scored, read_expert(expert(tmp_path, *GOOD), other, CAPTIONS)])
 
 

@@ -66,7 +66,7 @@ def test_images_are_held_out_for_calibration_without_ratings(folder: Path, capti
 
 
 @pytest.mark.parametrize(
-    ("names", "message"), [(["nowhere.png"], "none has both"), (["1.png", "2.png"], "too few"), ([], "empty")]
+    ("names", "message"), [(["nowhere.png"], "has both"), (["1.png", "2.png"], "too few"), ([], "empty")]
 )
 def test_unusable_split_is_an_error(
     folder: Path, captions: Path, tmp_path: Path, names: list[str], message: str

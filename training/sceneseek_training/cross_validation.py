@@ -115,7 +115,7 @@ def _deal(rated: Positions, count: int, folds: int, rng: np.random.Generator) ->
 def _enough(split: TrainingSplit, folds: int) -> TrainingSplit:
     if len(np.unique(split.targets)) < 2:
         raise DataError(
-            f"with {folds} folds a fold would train on {len(split.targets):,} ratings without any variation",
+            f"with {folds} folds a fold would train on {len(split.targets):,} ratings, but needs two different ones",
             "give ratings of more pairs, or fewer --folds",
         )
     return split
