@@ -214,7 +214,7 @@ def ask(
     reranker, vectors, total = Reranker(bundle), encoded.vectors, len(kinds) + len(written)
     best, own = np.zeros(total, np.float32), np.full(total, np.nan, np.float32)
     everything = np.arange(len(vectors.joint))
-    with Progress("asking", total, "texts") as progress:
+    with Progress("searching", total, "texts") as progress:
         for query, kind in enumerate(kinds):
             image = int(owner[query]) if kind == "present" else None
             best[query], own[query] = _answer(reranker, vectors, texts, query, everything, image)

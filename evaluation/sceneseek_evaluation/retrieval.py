@@ -204,7 +204,7 @@ def _own_ranks(
     reranker = Reranker(bundle)
     texts = encode_texts(bundle, [caption.text for caption in captions], device)
     by_cosine, by_score = np.full((2, len(captions)), np.inf)
-    with Progress("asking", len(captions), "captions") as progress:
+    with Progress("searching", len(captions), "captions") as progress:
         for row, (caption, joint, head) in enumerate(zip(captions, texts.joint, texts.head, strict=True)):
             own = point_id(caption.image)
             ids = collection.nearest(joint, depth).ids

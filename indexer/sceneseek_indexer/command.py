@@ -157,7 +157,7 @@ _BUILD_OPTIONS = [
     click.option(
         "--ocr/--no-ocr",
         default=None,
-        help="Read the text in pictures, so that searches find it (the extra `ocr`).  [default: as the index has it]",
+        help="Read the text in pictures, so that searches find it (the extra `ocr`).  [default: as in the index]",
     ),
     click.option(
         "--ocr-model",

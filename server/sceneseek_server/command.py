@@ -107,7 +107,7 @@ feedback_option = _setting(
     "--deadline",
     type=click.FloatRange(0.1, 3600),
     default=10.0,
-    help="Seconds within which which received request is answered, including waiting; after that it gets 503.",
+    help="Seconds from which received complete request to its response, including waiting; after that it gets 503.",
 )
 @_setting(
     "--max-batch",
@@ -242,7 +242,7 @@ def remove(name: str, api_keys: Path | None) -> None:
 
 @click.group()
 def feedback() -> None:
-    """Manage the ratings of a service's users."""
+    """Export the ratings of a service's users."""
 
 
 @feedback.command("export")

@@ -253,9 +253,9 @@ def write_alignment(alignment: Alignment, out: Path) -> None:
     """
     check_out(out)
     try:
-        with directory_in_place(out) as beside:
-            alignment.save(beside)
-            (beside / CARD).write_text(alignment_card(alignment), encoding="utf-8")
+        with directory_in_place(out) as temporary:
+            alignment.save(temporary)
+            (temporary / CARD).write_text(alignment_card(alignment), encoding="utf-8")
     except OSError as error:
         raise DataError(f"{out} cannot be written ({error.strerror})", "choose another --out") from error
 

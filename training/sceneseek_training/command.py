@@ -44,7 +44,7 @@ def train() -> None:
     help="A TSV with the columns image and caption.",
 )
 @click.option(
-    "--split", type=_FILE, help="Names of the images to learn from, one per line; default: all that have captions."
+    "--split", type=_FILE, help="Names of the images to train on, one per line; default: all that have captions."
 )
 @click.option(
     "--out", type=_FOLDER, required=True, help="The directory of the alignment; an existing alignment is replaced."

@@ -122,11 +122,11 @@ def write_heads(comparison: HeadComparison, heads: Mapping[str, Head], out: Path
     check_heads_out(out)
     summary = {"default": comparison.selection.name, "heads": list(heads), "rule": comparison.selection.rule}
     try:
-        with directory_in_place(out) as beside:
+        with directory_in_place(out) as temporary:
             for name, head in heads.items():
-                save_head(head, beside / name)
-                (beside / name / CARD).write_text(head_card(comparison, name, head), encoding="utf-8")
-            (beside / HEADS).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+                save_head(head, temporary / name)
+                (temporary / name / CARD).write_text(head_card(comparison, name, head), encoding="utf-8")
+            (temporary / HEADS).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise DataError(f"{out} cannot be written ({error.strerror})", "choose another --out") from error
 

@@ -83,7 +83,7 @@ def select_head(
     for key, label in (("spearman", "Spearman"), ("kendall_tau_c", "tau-c")):
         mine, other = (r.agreement.figures[key].value or 0.0 for r in (ours, baseline))
         better &= mine >= other
-        reasons.append(f"{label}: {mine:.4f} beside {other:.4f} of {BASELINE!r}.")
+        reasons.append(f"{label}: {mine:.4f}, against {other:.4f} of {BASELINE!r}.")
     return ModelSelection(candidate if better else BASELINE, words, tuple(reasons))
 
 
