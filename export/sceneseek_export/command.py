@@ -50,8 +50,8 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--sample",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="With a lower precision, a folder of your own images: int8 is calibrated on some of them, and vectors and"
-    " scores are compared with fp32 on the others.",
+    help="With a lower precision, a folder of your own images: int8 is calibrated on some of them, and vectors and "
+    "scores are compared with fp32 on the others.",
 )
 @click.option(
     "--captions",

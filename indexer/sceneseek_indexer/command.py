@@ -94,7 +94,7 @@ _BUILD_OPTIONS = [
     click.option(
         "--captions",
         type=click.Path(path_type=Path, exists=True, dir_okay=False),
-        help="Captions of the images (a TSV of image and caption): refuse a new generation generation loses more recall@5 "
+        help="Captions of the images (a TSV of image and caption): refuse a new generation that loses more recall@5 "
         "than --max-loss.",
     ),
     click.option(
@@ -157,7 +157,7 @@ _BUILD_OPTIONS = [
     click.option(
         "--ocr/--no-ocr",
         default=None,
-        help="Read the text in pictures, so that searches find it (the extra `ocr`).  [default: as in the index]",
+        help="Read the text in pictures, so that searches find it (the extra `ocr`).  [default: as the index has it]",
     ),
     click.option(
         "--ocr-model",
@@ -207,7 +207,7 @@ def index(
 ) -> None:
     """Index the images in each FOLDER; a later run encodes only new and changed images.
 
-    FOLDER is a directory, or s3://BUCKET/PREFIX in an object store. Other folders of the index stay unchanged.
+    FOLDER is a directory, or s3://BUCKET/PREFIX in an object store. Other folders of the index stay as they are.
     LABEL=DIR gives a new folder a label of your choice. A run resumes an interrupted one.
     """
     if not folders and not choices["rebuild"]:
@@ -255,7 +255,7 @@ def watch(
 ) -> None:
     """Index each FOLDER, then check for changes and index them until Ctrl-C.
 
-    A file is indexed once its size and times are the same in and checks; an upload of `sceneseek serve --uploads` is
+    A file is indexed once its size and times are the same in two checks; an upload of `sceneseek serve --uploads` is
     indexed at once.
     """
     from sceneseek.bundle import Bundle  # noqa: PLC0415
@@ -329,7 +329,7 @@ def verify(generation: str | None, index_url: str) -> None:
 def move(source: str, target: str, no_wait: bool, as_json: bool) -> None:
     """Copy the live generation of the index FROM to the index TO, without encoding again.
 
-    Both are URLs in the form of for --index. The index FROM is unchanged.
+    Both are URLs in the form of --index. The index FROM is unchanged.
     """
     from sceneseek.store import open_store  # noqa: PLC0415 - as above
     from sceneseek_indexer.move import move  # noqa: PLC0415

@@ -64,7 +64,7 @@ feedback_option = _setting(
     "--feedback",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="The SQLite file of ratings. By default in the directory of a file: index; none with a Qdrant server, none.",
+    help="The SQLite file of ratings. By default in the directory of a file: index; with a Qdrant server, none.",
 )
 
 
@@ -76,8 +76,8 @@ feedback_option = _setting(
 @_setting(
     "--host",
     default="127.0.0.1",
-    help="The address to listen on: 0.0.0.0 is every IPv4 address of this machine, :: every address, and unix:PATH"
-    " a Unix socket.",
+    help="The address to listen on: 0.0.0.0 is every IPv4 address of this machine, :: every address, and unix:PATH a "
+    "Unix socket.",
 )
 @_setting(
     "--port",
@@ -88,8 +88,8 @@ feedback_option = _setting(
 @_setting(
     "--metrics-port",
     type=click.IntRange(1, 65_535),
-    help="Also serve /metrics, /healthz and /readyz on this port, without access control, for a scraper in a "
-    "private network. Off by default.",
+    help="Also serve /metrics, /healthz and /readyz on this port, without access control, for a scraper in a private "
+    "network. Off by default.",
 )
 @_setting(
     "--http-threads",
@@ -101,13 +101,13 @@ feedback_option = _setting(
     "--queue",
     type=click.IntRange(0, 10_000),
     default=128,
-    help="Requests that may wait beyond these; further ones get 429.",
+    help="Requests that may wait; further ones get 429.",
 )
 @_setting(
     "--deadline",
     type=click.FloatRange(0.1, 3600),
     default=10.0,
-    help="Seconds from which received complete request to its response, including waiting; after that it gets 503.",
+    help="Seconds within which a received request is answered, including waiting; after that it gets 503.",
 )
 @_setting(
     "--max-batch",
@@ -128,7 +128,7 @@ feedback_option = _setting(
     callback=_rate,
     metavar="RATE",
     help="Requests that one key (without keys: one address) may send, such as 20/second; 50 times as many for images. "
-    "images. Unlimited by default.",
+    "Unlimited by default.",
 )
 @_setting(
     "--trusted-proxies",
@@ -148,15 +148,14 @@ feedback_option = _setting(
     multiple=True,
     callback=_origins,
     metavar="ORIGIN",
-    help="An origin, such as https://example.org, whose pages may read responses; may be repeated.",
+    help="An origin such as https://example.org whose pages may read responses; may be repeated.",
 )
 @_setting(
     "--allowed-host",
     "allowed_hosts",
     multiple=True,
     metavar="NAME",
-    help="A host name to accept besides localhost; may be repeated; * accepts any. By default only localhost if "
-    "--host "
+    help="A host name to accept besides localhost; may be repeated; * accepts any. By default only localhost if --host "
     "is a loopback address, else any.",
 )
 @_setting(
@@ -222,7 +221,7 @@ def add(name: str, api_keys: Path | None, expires: int | None, rate: str | None,
 @keys.command("list")
 @api_keys_option
 def list_keys(api_keys: Path | None) -> None:
-    """Print each key's name, creation date, expiry, rate limit of each key, and write permission, but not the key itself."""
+    """Print name, creation date, expiry and rate limit of each key, and whether it may write; never the key."""
     now = datetime.now(UTC)
     for entry in read_keys(_key_file(api_keys)):
         expiry = "does not expire"
@@ -242,7 +241,7 @@ def remove(name: str, api_keys: Path | None) -> None:
 
 @click.group()
 def feedback() -> None:
-    """Export the ratings of a service's users."""
+    """The ratings of a service's users."""
 
 
 @feedback.command("export")
