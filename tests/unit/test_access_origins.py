@@ -110,6 +110,9 @@ def test_preflight_of_a_configured_origin_succeeds(tmp_path: Path) -> None:
     assert (preflight.status_code, preflight.data) == (204, b"")
     assert preflight.headers["Access-Control-Allow-Origin"] == FRIEND
     assert "X-API-Key" in preflight.headers["Access-Control-Allow-Headers"]
+    # With a key that may write, its pages may also upload, replace and delete.
+    assert {"PUT", "DELETE"} <= set(preflight.headers["Access-Control-Allow-Methods"].split(", "))
+    assert "If-Match" in preflight.headers["Access-Control-Allow-Headers"]
     assert client.options(SEARCH, headers={**asking, "Origin": ELSEWHERE}).status_code == 401
     refused = client.post(SEARCH, headers={"Origin": FRIEND})
     assert (refused.status_code, refused.headers["Access-Control-Allow-Origin"]) == (401, FRIEND), (

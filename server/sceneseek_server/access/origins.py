@@ -32,10 +32,10 @@ _HOST = re.compile(
     r"(?:\[([0-9a-f:.]{2,45})\]|([a-z0-9_-][a-z0-9._-]{0,252}?))\.?(?::\d{0,5})?", re.ASCII | re.IGNORECASE
 )
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-_EXPOSED_HEADERS = "RateLimit, RateLimit-Policy, Retry-After"
+_EXPOSED_HEADERS = "ETag, Location, RateLimit, RateLimit-Policy, Retry-After"
 _PREFLIGHT_HEADERS = (
-    ("Access-Control-Allow-Methods", "GET, POST"),
-    ("Access-Control-Allow-Headers", "Authorization, Content-Type, X-API-Key"),
+    ("Access-Control-Allow-Methods", "GET, POST, PUT, DELETE"),
+    ("Access-Control-Allow-Headers", "Authorization, Content-Type, If-Match, If-None-Match, X-API-Key"),
     ("Access-Control-Max-Age", "600"),
 )
 
