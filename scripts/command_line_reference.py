@@ -56,7 +56,7 @@ def _row(parameter: click.Parameter, context: click.Context) -> str | None:
     meaning = _text(parameter.help)
     limits = [extra["range"]] if "range" in extra else []
     limits += ["required"] if parameter.required else []
-    limits += ["repeatable"] if parameter.multiple and "repeated" not in meaning else []
+    limits += ["repeatable"] if parameter.multiple and "repeat" not in meaning else []
     if limits:
         meaning += f" ({', '.join(limits)})"
     default = f"`{extra['default']}`" if extra.get("default") not in {None, ""} else ""

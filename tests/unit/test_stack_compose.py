@@ -303,7 +303,7 @@ def test_server_and_indexer_share_image_and_settings(kind: str) -> None:
 def test_server_mounts_key_file_of_keys_service(kind: str) -> None:
     services = project(*ONE)["services"]
     server, keys = services[f"server-{kind}"], services["keys"]
-    assert f"The file of keys: {keys['environment']['SCENESEEK_API_KEYS']}," in EXAMPLE
+    assert f"The key file: {keys['environment']['SCENESEEK_API_KEYS']}," in EXAMPLE
     mounted = {compose.target(volume): volume for volume in server["volumes"]}
     assert mounted["/keys"]["source"] == compose.source(keys["volumes"][0])
     assert mounted["/keys"]["read_only"] is True

@@ -147,7 +147,7 @@ export default {
   "banner.building": "The collection is being indexed again. Search continues; new images appear when it is done.",
   "banner.renewed": "The collection has changed.",
   "banner.renewed.search": "Search again",
-  "banner.behind": "The newest index cannot be used yet; the previous one is searched: {why}",
+  "banner.behind": "The service reports a problem, and continues to search: {why}",
   "problem.away": "The service does not answer. This page retries automatically.",
   "problem.unready": "The service is not ready: {why}. This page retries automatically.",
   "problem.busy": "The service is busy. This page retries in {seconds} s.",
