@@ -1,22 +1,18 @@
-"""Admission control: limits the requests processed at a time, their waiting time, and concurrent picture decoding.
+"""Admission control: limits the requests processed at a time, and their waiting time.
 
 `Admission` is a WSGI middleware. A request gets a slot immediately, or waits for one in its own thread, first come,
 first served. If the queue is full, the request gets 429 immediately; if its deadline passes while it waits, 503.
 Requests that may decode a picture (uploads and thumbnails) have separate slots and a separate queue, so text searches
 never wait for them.
-
-`Decoders` limits the number of pictures decoded at a time, within the deadlines of their requests.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -122,36 +118,6 @@ class Slots:
             else:
                 self._free += 1
             self._left = now
-
-
-class Decoders:
-    """Limits the number of pictures decoded at a time. Thread-safe.
-
-    Args:
-        at_once: the limit; defaults to half of the CPUs, which leaves the others to searches. A large picture needs
-            hundreds of megabytes.
-    """
-
-    def __init__(self, at_once: int | None = None) -> None:
-        self._free = threading.Semaphore(at_once or max(1, len(os.sched_getaffinity(0)) // 2))
-
-    @contextlib.contextmanager
-    def slot(self, deadline: float | None) -> Iterator[None]:
-        """Wait for a decoder, and hold it during the block, which decodes one picture.
-
-        Args:
-            deadline: when to stop waiting (`time.monotonic`); None for no limit.
-
-        Raises:
-            DeadlinePassed: no decoder became free before the deadline.
-        """
-        left = None if deadline is None else deadline - time.monotonic()
-        if (left is not None and left <= 0) or not self._free.acquire(timeout=left):
-            raise DeadlinePassed("the deadline passed while other pictures were decoded", _LATER, 1.0)
-        try:
-            yield
-        finally:
-            self._free.release()
 
 
 def _decodes(environ: WSGIEnvironment) -> bool:

@@ -7,7 +7,6 @@ from flask import Flask
 from sceneseek.pending_changes import PendingChanges
 from sceneseek.search import Search
 from sceneseek_server.access.control import control_access
-from sceneseek_server.admission import Decoders
 from sceneseek_server.api.changes import changes_blueprint
 from sceneseek_server.api.embeddings import embeddings_blueprint
 from sceneseek_server.api.feedback import feedback_blueprint
@@ -18,6 +17,7 @@ from sceneseek_server.api.search import search_blueprint
 from sceneseek_server.api.uploads import Uploads
 from sceneseek_server.feedback import FeedbackStore
 from sceneseek_server.health import health_blueprint
+from sceneseek_server.image_files import Decoders
 from sceneseek_server.instrumentation import instrument
 from sceneseek_server.metrics import GenerationCollector, Metrics
 from sceneseek_server.responses import shape_responses

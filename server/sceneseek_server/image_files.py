@@ -1,4 +1,4 @@
-"""The files of indexed images: finds the file of an image id, and draws and caches thumbnails.
+"""The files of indexed images: finds the file of an image id, draws and caches thumbnails, limits concurrent decoding.
 
 Files are found only by id; requests never contain paths. Unless paths are shown, responses do not contain paths either,
 and a file is named by its id.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
 import threading
 import time
 import zipfile
@@ -25,14 +26,13 @@ from cachetools import LRUCache
 from PIL import Image
 
 from sceneseek.containers import MAX_PIXELS
-from sceneseek.errors import NoSuchImage, NotFound, one_line
+from sceneseek.errors import DeadlinePassed, NoSuchImage, NotFound, one_line
 from sceneseek.local_folder import Facts
 from sceneseek.payload import open_source_file
 from sceneseek.picture import decode
 from sceneseek.search import Search
 from sceneseek.store import CollectionInfo, Record
 from sceneseek_server.access.control import shows_paths
-from sceneseek_server.admission import Decoders
 
 log = logging.getLogger(__name__)
 
@@ -188,6 +188,37 @@ def draw_thumbnail(data: bytes | BinaryIO, max_pixels: int = MAX_PIXELS, deadlin
     out = io.BytesIO()
     pixels.save(out, "JPEG", quality=82)
     return out.getvalue()
+
+
+class Decoders:
+    """Limits the number of pictures decoded at a time. Thread-safe.
+
+    Args:
+        at_once: the limit; defaults to half of the CPUs, which leaves the others to searches. A large picture needs
+            hundreds of megabytes.
+    """
+
+    def __init__(self, at_once: int | None = None) -> None:
+        self._free = threading.Semaphore(at_once or max(1, len(os.sched_getaffinity(0)) // 2))
+
+    @contextlib.contextmanager
+    def slot(self, deadline: float | None) -> Iterator[None]:
+        """Wait for a decoder, and hold it during the block, which decodes one picture.
+
+        Args:
+            deadline: when to stop waiting (`time.monotonic`); None for no limit.
+
+        Raises:
+            DeadlinePassed: no decoder became free before the deadline.
+        """
+        left = None if deadline is None else deadline - time.monotonic()
+        if (left is not None and left <= 0) or not self._free.acquire(timeout=left):
+            hint = "ask again a little later"
+            raise DeadlinePassed("the deadline passed while other pictures were decoded", hint, 1.0)
+        try:
+            yield
+        finally:
+            self._free.release()
 
 
 class Thumbnails:

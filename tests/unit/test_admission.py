@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from sceneseek.errors import DeadlinePassed, TryAgain
-from sceneseek_server.admission import Admission, Decoders
+from sceneseek.errors import TryAgain
+from sceneseek_server.admission import Admission
 from sceneseek_server.responses import DEADLINE
 
 
@@ -180,13 +180,3 @@ def test_picture_requests_have_separate_slots_and_queue(path: str, content_type:
     for caller in callers:
         caller.join(60)
     assert {caller.status for caller in callers} == {"200 OK"}
-
-
-def test_picture_decoding_waits_until_deadline() -> None:
-    decoders = Decoders(at_once=1)
-    with decoders.slot(None), pytest.raises(DeadlinePassed), decoders.slot(time.monotonic() + 0.01):
-        pytest.fail("two pictures are decoded concurrently")
-    with pytest.raises(DeadlinePassed), decoders.slot(time.monotonic() - 1):
-        pytest.fail("the deadline has passed")
-    with decoders.slot(time.monotonic() + 60):
-        pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -11,7 +12,8 @@ from functools import partial
 import pytest
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, features
 
-from sceneseek_server.image_files import Thumbnails, draw_thumbnail
+from sceneseek.errors import DeadlinePassed
+from sceneseek_server.image_files import Decoders, Thumbnails, draw_thumbnail
 from tests.drawing import icc_profile
 from tests.hostile import chunk, encoded
 
@@ -129,3 +131,13 @@ def test_thumbnail_is_drawn_once_and_the_cache_is_bounded() -> None:
     for tag in "cba":  # c evicts a, the least recently used; then a evicts c
         thumbnails.get(tag, io.BytesIO(data))
     assert drawn == [True, False, True]
+
+
+def test_picture_decoding_waits_until_deadline() -> None:
+    decoders = Decoders(at_once=1)
+    with decoders.slot(None), pytest.raises(DeadlinePassed), decoders.slot(time.monotonic() + 0.01):
+        pytest.fail("two pictures are decoded concurrently")
+    with pytest.raises(DeadlinePassed), decoders.slot(time.monotonic() - 1):
+        pytest.fail("the deadline has passed")
+    with decoders.slot(time.monotonic() + 60):
+        pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from uuid import UUID
 
 from flask import Blueprint, Response, request, send_file
@@ -9,17 +10,17 @@ from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
 from sceneseek.api import ImageDetails, read_fields
 from sceneseek.containers import MAX_BYTES
-from sceneseek.errors import ImageError, InvalidRequest, NotFound, SceneseekError
+from sceneseek.errors import ImageError, InvalidRequest, NotFound
 from sceneseek.payload import describe
 from sceneseek.queries import ArchiveArguments
 from sceneseek.search import Search
 from sceneseek_server.access.control import charge
-from sceneseek_server.admission import Decoders
 from sceneseek_server.api.openapi import operation
 from sceneseek_server.image_files import (
     MEDIA_TYPES,
     THUMBNAIL_MEDIA_TYPE,
     UNKNOWN,
+    Decoders,
     ImageFile,
     Thumbnails,
     find_image,
@@ -84,21 +85,20 @@ def images_blueprint(search: Search, metrics: Metrics, max_pixels: int, decoders
         requested = read_fields(ArchiveArguments, {name: request.args.getlist(name) for name in request.args})
         charge(len(set(requested.id)), images=True)
         images: list[ImageFile] = []
-        try:
-            images.extend(find_image(search, UUID(each), deadline()) for each in dict.fromkeys(requested.id))
+        with contextlib.ExitStack() as opened:
+            for each in dict.fromkeys(requested.id):
+                images.append(find_image(search, UUID(each), deadline()))
+                opened.callback(images[-1].content.close)
             size = sum(image.facts.bytes for image in images)
             if size > _MAX_ARCHIVE_BYTES:
                 raise InvalidRequest(
                     f"the files have {size:,} bytes, over {_MAX_ARCHIVE_BYTES:,}", "request fewer images"
                 )
-        except SceneseekError:
-            for image in images:
-                image.content.close()
-            raise
+            close = opened.pop_all().close
         disposition = {"Content-Disposition": "attachment; filename=images.zip", "Cache-Control": "no-store"}
         response = Response(zip_archive(images), content_type=ZIP, headers=disposition)
         # Even if the response is not read, as for HEAD.
-        response.call_on_close(lambda: [image.content.close() for image in images])
+        response.call_on_close(close)
         return response
 
     @blueprint.get("/<uuid:image>/details")

@@ -20,7 +20,7 @@ from sceneseek.preprocess import enough_pixels
 from sceneseek.search import Search
 from sceneseek.terms import MAX_TERMS
 from sceneseek_server.access.control import FORM, charge
-from sceneseek_server.admission import Decoders
+from sceneseek_server.image_files import Decoders
 from sceneseek_server.responses import deadline
 
 # The form part of a picture, and how often it may be repeated.
