@@ -51,7 +51,7 @@ _KINDS = {
 _ENTRIES = {"terms": "a term", "input": "a text"}
 # The tags of a union of a single value and a list; pydantic includes them in error locations.
 ONE, SEVERAL = "one", "several"
-_OF_A_TERM = frozenset({"text", "image", "file", "vector", "weight"})
+_TERM_FIELDS = frozenset({"text", "image", "file", "vector", "weight"})
 
 
 def checked_query(text: str) -> str:
@@ -97,11 +97,11 @@ def refusal(error: ValidationError, kind: Any) -> InvalidRequest:
         return InvalidRequest("the body is not a JSON object", example)
     if first["type"] == "unexpected_keyword_argument":
         where = place(first["loc"])
-        fields = ", ".join(sorted(_OF_A_TERM) if "terms" in first["loc"] else hints)
+        fields = ", ".join(sorted(_TERM_FIELDS) if "terms" in first["loc"] else hints)
         return InvalidRequest(f"the field {shown(where)} is unknown", f"the fields are {fields}")
     # After the field, pydantic names the branch of a union, which means nothing to clients.
     within_term = "terms" in location
-    known = [number for number, part in enumerate(location) if part in hints or (within_term and part in _OF_A_TERM)]
+    known = [number for number, part in enumerate(location) if part in hints or (within_term and part in _TERM_FIELDS)]
     location = location[: known[-1] + 1 + (location[known[-1]] in _ENTRIES)] if known else location
     *_, name = (str(part) for part in location if not isinstance(part, int))
     of_entry = _ENTRIES.get(name) if isinstance(location[-1], int) else None

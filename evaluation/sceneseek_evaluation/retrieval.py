@@ -50,7 +50,7 @@ from sceneseek_indexer.walk import Listing, list_images
 
 RECALL_AT = (1, 5, 10, 50)
 RANKING_FIGURES = (*(f"recall@{k}" for k in RECALL_AT), "median_rank", "mrr")
-_TEXTS_A_BLOCK = 1024
+_TEXTS_PER_BLOCK = 1024
 
 
 def ranking_figures(ranks: npt.NDArray[np.float64]) -> dict[str, float]:
@@ -72,9 +72,9 @@ def exact_ranks(images: Floats, texts: Floats, owner: npt.NDArray[np.int64]) -> 
         owner: (M,) each text's own image; images with the same similarity are ranked before it.
     """
     found = []
-    for start in range(0, len(texts), _TEXTS_A_BLOCK):
-        similarity = texts[start : start + _TEXTS_A_BLOCK] @ images.T
-        own = similarity[np.arange(len(similarity)), owner[start : start + _TEXTS_A_BLOCK]]
+    for start in range(0, len(texts), _TEXTS_PER_BLOCK):
+        similarity = texts[start : start + _TEXTS_PER_BLOCK] @ images.T
+        own = similarity[np.arange(len(similarity)), owner[start : start + _TEXTS_PER_BLOCK]]
         found.append((similarity >= own[:, None]).sum(axis=1))
     return np.concatenate(found).astype(np.float64)
 

@@ -198,7 +198,7 @@ def _changed(model: onnx.ModelProto, operator: str) -> onnx.ModelProto:
 
 COMPARED_IMAGES, COMPARED_TEXTS = 64, 100
 # Minimum number of pictures to compare on; twice as many are needed to calibrate on.
-_LEAST = 3
+_MIN_COMPARED = 3
 _BATCH = 8
 
 
@@ -236,10 +236,10 @@ class Quantization:
         places = np.unique(np.linspace(0, len(files) - 1, min(len(files), wanted + wanted // 4)).astype(int))
         usable = [files[i] for i in places if files and _decodes(files[i])][:wanted]
         sample = Sample(tuple(p for i, p in enumerate(usable) if i % 3 != 2), tuple(usable[2::3]))
-        if len(sample.compared_on) < _LEAST:
+        if len(sample.compared_on) < _MIN_COMPARED:
             raise ExportError(
                 f"{folder} has {len(usable)} pictures that can be decoded; a lower precision needs at least "
-                f"{3 * _LEAST} to calibrate and to compare on",
+                f"{3 * _MIN_COMPARED} to calibrate and to compare on",
                 f"choose a folder of your own pictures; {wanted} are enough",
             )
         return sample

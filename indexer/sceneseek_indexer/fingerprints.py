@@ -57,7 +57,7 @@ def same_colour(one: str, other: str) -> bool:
 # Measured, see docs/explanation/duplicates.md. A copy with another size, format, quality or colour differs in few of
 # the informative bits; a crop differs in more, so its vector must be nearly equal.
 COPY_SHARE, COPY_COSINE = 0.18, 0.6
-CROP_SHARE, CROP_COSINE, CROP_LEAST = 0.28, 0.9, 48
+CROP_SHARE, CROP_COSINE, CROP_MIN_WEIGHT = 0.28, 0.9, 48
 # With fewer informative bits, the vectors must be nearly equal.
 FEW = 32
 
@@ -109,7 +109,7 @@ def near_duplicates(differing: Numbers, weights: Numbers, cosine: Floats) -> Fla
         cosine: cosine similarity of the joint vectors.
     """
     copy = (differing <= COPY_SHARE * weights) & (cosine >= np.where(weights < FEW, CROP_COSINE, COPY_COSINE))
-    crop = (differing <= CROP_SHARE * weights) & (weights >= CROP_LEAST) & (cosine >= CROP_COSINE)
+    crop = (differing <= CROP_SHARE * weights) & (weights >= CROP_MIN_WEIGHT) & (cosine >= CROP_COSINE)
     return np.asarray(copy | crop)
 
 

@@ -153,7 +153,7 @@ def test_evaluate_ratings_warns_if_head_was_trained_on_same_ratings(
     else:
         note = text.splitlines()[-1]
         assert warning in note
-        assert "cross-validated ones in manifest.json under head.validation (rmse 0.123)" in note
+        assert "cross-validated figures see head.validation in manifest.json (rmse 0.123)" in note
 
 
 def test_evaluate_ratings_exits_1_on_missed_bound_and_2_on_unknown_metric(

@@ -93,7 +93,7 @@ def gather(label: str, folder: Path, captions: Captions, names: Sequence[str]) -
 
 
 _HELD_OUT = 0.05
-_LEAST_IMAGES = 4
+_MIN_IMAGES = 4
 
 
 @dataclass(frozen=True)
@@ -168,10 +168,10 @@ def read_alignment_data(sources: AlignmentFiles, seed: int) -> AlignmentData:
 
 
 def _hold_out(corpus: Corpus, captions: Captions, folder: Path, seed: int) -> tuple[Corpus, Corpus]:
-    if len(corpus) < _LEAST_IMAGES:
+    if len(corpus) < _MIN_IMAGES:
         raise DataError(
             f"{len(corpus)} images are too few to train and calibrate on",
-            f"give at least {_LEAST_IMAGES}, or ratings with --expert",
+            f"give at least {_MIN_IMAGES}, or ratings with --expert",
         )
     drawn = set(np.random.default_rng(seed).permutation(len(corpus))[: max(2, round(_HELD_OUT * len(corpus)))])
     held = [name for i, name in enumerate(corpus.names) if i in drawn]

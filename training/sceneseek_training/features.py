@@ -36,8 +36,8 @@ from sceneseek_training.feature_cache import FeatureCache, content_key
 
 log = logging.getLogger(__name__)
 
-_IMAGES_A_BATCH, _TEXTS_A_BATCH = 32, 64
-MOST_UNREADABLE = 0.1
+_IMAGES_PER_BATCH, _TEXTS_PER_BATCH = 32, 64
+MAX_UNREADABLE = 0.1
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ class PackEncoder:
         missing = [key for key in cache.missing(keys) if key not in reasons]
         if missing:
             with Progress(f"features of {label}{', mirrored' if flipped else ''}", len(missing), "images") as progress:
-                for start in range(0, len(missing), _IMAGES_A_BATCH):
-                    batch = missing[start : start + _IMAGES_A_BATCH]
+                for start in range(0, len(missing), _IMAGES_PER_BATCH):
+                    batch = missing[start : start + _IMAGES_PER_BATCH]
                     pictures = dict(self._pictures(batch, files, reasons))
                     if pictures:
                         cache.add(list(pictures), self._run(list(pictures.values()), flipped))
@@ -143,7 +143,7 @@ class PackEncoder:
 
     @staticmethod
     def _report(label: str, unreadable: list[str], keys: list[bytes]) -> None:
-        if len(unreadable) > MOST_UNREADABLE * len(keys):
+        if len(unreadable) > MAX_UNREADABLE * len(keys):
             raise DataError(
                 f"{label}: {len(unreadable):,} of {len(keys):,} images cannot be decoded: {first_few(unreadable)}",
                 "repair them, or remove them from the split",
@@ -188,8 +188,8 @@ class _TextTower:
         missing = sorted(cache.missing(keys), key=lambda key: (len(by_key[key]), key))
         if missing:
             with Progress(f"features of {label}", len(missing), "texts") as progress:
-                for start in range(0, len(missing), _TEXTS_A_BATCH):
-                    batch = missing[start : start + _TEXTS_A_BATCH]
+                for start in range(0, len(missing), _TEXTS_PER_BATCH):
+                    batch = missing[start : start + _TEXTS_PER_BATCH]
                     tokens = self._tokenizer([by_key[key] for key in batch])
                     inputs = {"input_ids": tokens.ids, "attention_mask": tokens.mask}
                     cache.add(batch, self._session.run({name: inputs[name] for name in self._session.inputs}))

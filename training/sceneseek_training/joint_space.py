@@ -36,7 +36,7 @@ from sceneseek_training.recipe import BlockRecipe, MixingRecipe, NamesRecipe, Re
 
 # A feature that varies less, relative to its size, counts as constant: its mean divided by its deviation would be so
 # large that the other features are lost to float16 rounding.
-_LEAST_VARIATION = 1e-3
+_MIN_VARIATION = 1e-3
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Scaling:
     def of(cls, features: Tensor, recipe: Recipe) -> Scaling:
         """Return the scaling of features (N, F) to mean 0 and deviation 1; constant features become 0."""
         mean, deviation = features.mean(0), features.std(0)
-        constant = deviation <= _LEAST_VARIATION * features.square().mean(0).sqrt()
+        constant = deviation <= _MIN_VARIATION * features.square().mean(0).sqrt()
         return cls(mean, deviation.masked_fill(constant, torch.inf), recipe.names_scale, recipe.text_scale)
 
     def image(self, features: Tensor, names: Tensor) -> Tensor:

@@ -78,7 +78,7 @@ class TrainingSplit:
 Doubles = npt.NDArray[np.float64]
 
 # A column that varies less, relative to its size, counts as constant and becomes 0.
-_LEAST_VARIATION = 1e-3
+_MIN_VARIATION = 1e-3
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Columns:
         if not standardise:
             return cls(widths, np.zeros(columns.shape[1]), np.ones(columns.shape[1]), parts)
         mean, deviation = columns.mean(axis=0), columns.std(axis=0)
-        constant = deviation <= _LEAST_VARIATION * np.sqrt((columns**2).mean(axis=0))
+        constant = deviation <= _MIN_VARIATION * np.sqrt((columns**2).mean(axis=0))
         return cls(widths, mean, np.where(constant, np.inf, deviation), parts)
 
     def scale(self, inputs: Mapping[str, Floats]) -> Floats:

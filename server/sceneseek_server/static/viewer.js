@@ -9,7 +9,7 @@ import { Rating } from "./rating.js";
 import { byLikeness } from "./terms.js";
 
 // Maximum enlargement of small pictures, and the minimum width in pixels of tiny ones.
-const MOST_ENLARGED = 2;
+const MAX_ENLARGEMENT = 2;
 const SMALLEST = 240;
 // Milliseconds between two polls of a deleted picture's status, and the maximum number of polls.
 const EVERY = 500;
@@ -118,7 +118,7 @@ export class Viewer {
       const [width, height] = [result.width || 1, result.height || 1];
       this.frame.style.aspectRatio = `${width} / ${height}`;
       this.frame.style.setProperty("--shape", width / height);
-      this.frame.style.setProperty("--bearable", `${Math.max(width * MOST_ENLARGED, SMALLEST)}px`);
+      this.frame.style.setProperty("--bearable", `${Math.max(width * MAX_ENLARGEMENT, SMALLEST)}px`);
       this.whole.alt = this.title.textContent;
       this.thumbnail.src = thumbnail(result.id);
       this.whole.src = original(result.id);

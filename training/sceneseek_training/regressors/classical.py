@@ -21,7 +21,7 @@ from sceneseek_training.rated import Positions
 from sceneseek_training.training_split import Columns, TrainingSplit, joined, read_inputs, towers_read
 
 # Closer knots are merged, since their difference would be lost in float32.
-_LEAST_STEP = 1e-5
+_MIN_STEP = 1e-5
 
 
 def fit_constant(_: HeadRecipe, split: TrainingSplit) -> ConstantHead:
@@ -43,7 +43,7 @@ def fit_isotonic(_: HeadRecipe, split: TrainingSplit) -> CosineHead:
     at, scores = fitted.X_thresholds_, fitted.y_thresholds_.copy()
     kept = [0]
     for i in range(1, len(at)):
-        if at[i] - at[kept[-1]] >= _LEAST_STEP:
+        if at[i] - at[kept[-1]] >= _MIN_STEP:
             kept.append(i)
         else:
             scores[kept[-1]] = scores[i]  # the higher of the two
