@@ -109,8 +109,8 @@ def _number(path: Root, known: Sequence[Source]) -> int:
     for number, source in enumerate(known):
         if source.folder in (str(path), str(path.resolve())):
             return number
-    folders = ", ".join(source.folder for source in known) or "none"
-    raise SourceError(f"the folder {path} is not in the index", f"its folders: {folders}")
+    folders = ", ".join(source.folder for source in known) or "no folders"
+    raise SourceError(f"the folder {path} is not in the index", f"it has {folders}")
 
 
 def _new_label(folder: Folder, others: Sequence[Source]) -> str:

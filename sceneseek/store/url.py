@@ -40,7 +40,7 @@ def open_store(url: str, searching: bool = False, brief: bool = False) -> Vector
     if parts.scheme in ("http", "https") and parts.hostname:
         return _server(parts, port, searching)
     shown = "the URL (hidden, as it may contain a password)" if set(url) & set("@?#") else repr(url)
-    raise InvalidRequest(f"{shown} names no index", _ADVICE)
+    raise InvalidRequest(f"{shown} is not the URL of an index", _ADVICE)
 
 
 def _directory(path: str) -> Path:

@@ -287,7 +287,7 @@ def test_search_rejects_missing_mismatched_or_locked_index(
     assert_one_line(
         sceneseek("search", "a dog", "--index", f"file:{tmp_path}"), "nothing is indexed", "sceneseek index"
     )
-    assert_one_line(sceneseek("search", "a dog", "--index", "http:/x"), "names no index", code=2)
+    assert_one_line(sceneseek("search", "a dog", "--index", "http:/x"), "is not the URL of an index", code=2)
 
     other = tmp_path / "other"
     shutil.copytree(index_url.removeprefix("file:"), other)

@@ -100,4 +100,4 @@ def test_serve_names_an_unavailable_host_address(sceneseek: CommandLine) -> None
 
 def test_serve_rejects_an_unknown_index_url_scheme(sceneseek: CommandLine, bundle: Bundle) -> None:
     line = refusal(sceneseek, "--bundle", bundle.path, "--index", "redis://x", "--port", "0", code=2)
-    assert "names no index" in line
+    assert "is not the URL of an index" in line
