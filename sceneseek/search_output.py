@@ -237,7 +237,7 @@ def listing(
     boundary = _boundary(answer)
     for number, result in enumerate(answer.results):
         if number == boundary:
-            click.echo("less like it:", err=True)
+            click.echo("other results:", err=True)
         for line in lines(result, by_similarity, keep_duplicates):
             click.echo(line)
         if preview is not None:

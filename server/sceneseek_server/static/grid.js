@@ -62,7 +62,7 @@ export class Grid {
   extend(results, complete) {
     for (const result of results.slice(this.items.length)) {
       const heading = this.headed(result, this.answer);
-      // A match may follow weaker matches in the next candidates; it stays under their heading.
+      // A match may follow other results in the next candidates; it stays under their heading.
       if (heading && heading !== this.groups.at(-1)?.text) {
         const item = element("li", { class: "heading" }, element("h2", { dir: "auto" }, heading));
         this.groups.push({ text: heading, start: this.items.length, item });

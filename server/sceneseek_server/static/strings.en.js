@@ -17,7 +17,7 @@ export default {
   "hint.unknown-field": "no image has the field {field}",
   "hint.other-type": "the field {field} holds values of another type",
   "summary.renewed": "the collection has changed; searched again",
-  "verdict.less": "Weaker matches",
+  "verdict.less": "Other results",
   "verdict.nothing": "Nothing here matches well. The nearest are:",
   "verdict.words": "Nothing here matches the words well. The nearest to both are:",
   "verdict.english": "Nothing here matches well. Many models understand only English: try English. The nearest are:",
