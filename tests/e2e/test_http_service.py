@@ -192,6 +192,7 @@ def test_sigterm_completes_requests_in_flight_and_refuses_new_connections(start:
         connections = [open_connections.enter_context(service.connect()) for _ in range(64)]
         for connection in connections:
             connection.sendall(request)
+        _wait_until(lambda: _pending_connections(httpx.URL(service.url).port), lambda count: count == 0)
         service.process.send_signal(signal.SIGTERM)
         answers = [_read_answer(connection) for connection in connections]
     assert [answer[:15] for answer in answers] == [b"HTTP/1.1 200 OK"] * 64
@@ -346,6 +347,15 @@ def _index(folder: Path, bundle: Bundle, index: Path) -> None:
     """Index a folder in a separate process."""
     command = [SCENESEEK, "index", folder, "--bundle", bundle.path, "--index", f"file:{index}"]
     subprocess.run([*map(str, command)], check=True, capture_output=True, timeout=120)
+
+
+def _pending_connections(port: int | None) -> int:
+    """The connections to a local port that have not been accepted yet (proc(5), /proc/net/tcp)."""
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, _, state, queues, *_ = line.split()
+        if state == "0A" and int(local.partition(":")[2], 16) == port:  # listening
+            return int(queues.partition(":")[2], 16)
+    return 0
 
 
 def _read_answer(connection: socket.socket) -> bytes:
